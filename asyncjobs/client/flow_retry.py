@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from asyncjobs.client import flow_acts
 from asyncjobs.client.flow_acts import Stored, awaited_by, ends_of
 from asyncjobs.client.flow_jobs import Batches, start_barrier
-from asyncjobs.errors import EncodeError, UsageError
+from asyncjobs.errors import EncodeError, StoreError, UsageError
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
@@ -35,7 +35,7 @@ from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
 from asyncjobs.policy.graph import Edges, fronts_of
-from asyncjobs.store.flows import MOST_NODES, FlowRecord, FlowRef, NodeRecord
+from asyncjobs.store.flows import MOST_NODES, FlowRecord, FlowRef, FlowState, NodeRecord
 from asyncjobs.store.seam import Backend, EnqueueBatch
 from asyncjobs.store.unstarted import cancel_unstarted
 
@@ -70,7 +70,7 @@ async def retry(
     again = _chosen(flow, stored, which, from_)
     # rule:40 a flow that runs has nothing to run again, and says so
     if record.ended_ms is None:
-        raise _not_ended(flow)
+        raise _not_ended(record)
     if not again.chosen:
         return 0
     jobs, records, barriers = _made(again, stored)
@@ -91,8 +91,8 @@ async def retry(
             enqueued = await store.enqueue(EnqueueBatch(new_id(), made.jobs, made.barriers))
             for refused in enqueued.refused.values():
                 raise refused
-    except BaseException:
-        await cancel_unstarted(store, [flow])
+    except BaseException as error:
+        await _take_back(store, flow, error)
         raise
     # From here on nothing is lost: a start that is made again counts once.
     queues = {job.queue for job in jobs if job.terms is not None and job.terms.behind == start}
@@ -111,14 +111,32 @@ async def _reopen(store: Backend, record: FlowRecord, again: _Again) -> None:
     if ended_ms is None or not await store.flows.reopen(
         again.flow, len(again.chosen), ended_ms, gone
     ):
-        raise _not_ended(again.flow)
+        raise _not_ended(record)
 
 
-def _not_ended(flow: FlowRef) -> UsageError:
+def _not_ended(record: FlowRecord) -> UsageError:
+    if record.state is FlowState.OPENED:
+        return UsageError(
+            f"the jobs of flow {record.ref} are being stored, by its start or by another retry; if "
+            "that has broken off, cancel the flow, and retry it then"
+        )
     return UsageError(
-        f"flow {flow} has not ended, or somebody else has just retried it; wait for its end, or "
-        "cancel it first"
+        f"flow {record.ref} has not ended, or somebody else has just retried it; wait for its end, "
+        "or cancel it first"
     )
+
+
+async def _take_back(store: Backend, flow: FlowRef, error: BaseException) -> None:
+    """A retry has broken off: what it has stored must not run. `error` is what has ended it, and
+    says so if that cannot be done now."""
+    try:
+        await cancel_unstarted(store, [flow])
+    except StoreError as failed:
+        # What came first says more, and the caller gets that.
+        error.add_note(
+            f"flow {flow} could not be closed again: {failed}; none of its jobs runs. Cancel it "
+            "when the store answers, and retry it then."
+        )
 
 
 def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | None) -> _Again:
