@@ -292,11 +292,9 @@ class FlowHandle(Generic[R_co]):
         from_: instead, this node and all that wait for it.
 
         Each of them is a new job, with the arguments of the first one. They run when all are
-        stored. After an error of the store none of them does: call it again. If the store did not
-        answer, the flow may be left `opened`: cancel it, and call it again then.
-
-        Raises UsageError while the flow has not ended, for an unknown node, and for a node that
-        cannot be made anew.
+        stored. After an error of the store none of them does: call it again; if the flow is left
+        `opened`, cancel it first. Raises UsageError while the flow has not ended, for an unknown
+        node, and for a node that cannot be made anew.
         """
         name = None
         if from_ is not None:
