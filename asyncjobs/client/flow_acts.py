@@ -17,7 +17,7 @@ from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.control import Pause
-from asyncjobs.store.flows import FlowRecord, FlowRef, FlowState, NodeRecord
+from asyncjobs.store.flows import MOST_NODES, FlowRecord, FlowRef, FlowState, NodeRecord
 from asyncjobs.store.seam import Backend
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "jobs_of",
     "names_of",
     "nodes_of",
+    "refs_of",
     "why",
 ]
 
@@ -178,6 +179,19 @@ async def bury(store: Backend, jobs: Sequence[JobRef]) -> None:
     for first in range(0, len(jobs), STEP):
         letters = await store.dead.find(jobs[first : first + STEP], cut=0)
         await store.dead.purge([letter.key for letter in letters if letter is not None])
+
+
+async def refs_of(store: Backend, flow: FlowRef, names: Sequence[str]) -> list[JobRef]:
+    """The jobs of these nodes. Raises UsageError for one that the flow does not have."""
+    found: list[JobRef] = []
+    for first in range(0, len(names), MOST_NODES):
+        part = names[first : first + MOST_NODES]
+        nodes = await store.flows.look_up(flow, part)
+        for name, node in zip(part, nodes, strict=True):
+            if node is None:
+                raise UsageError(f"flow {flow} has no node {name!r}; see handle.nodes()")
+            found.append(node.job)
+    return found
 
 
 async def why(store: Backend, flow: FlowRef, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -183,7 +183,7 @@ class FlowHandle(Generic[R_co]):
             raise await self._failure(backend, record)
         definition = _definition(record)
         names = list(dict.fromkeys(names_in(definition.result)))
-        refs = await self._refs(backend, names)
+        refs = await flow_acts.refs_of(backend, self.ref, names)
         jobs = await flow_acts.jobs_of(backend, refs)
         # A value that does not fit its annotation raises here, with the name of its job.
         found = {
@@ -311,19 +311,8 @@ class FlowHandle(Generic[R_co]):
         return await flow_acts.find(backend, self.ref)
 
     async def _job(self, name: str) -> JobHandle[Any]:
-        (ref,) = await self._refs(self._reader.opened(), [name])
+        (ref,) = await flow_acts.refs_of(self._reader.opened(), self.ref, [name])
         return JobHandle(self._reader, (ref,))
-
-    async def _refs(self, backend: Backend, names: Sequence[str]) -> list[JobRef]:
-        found: list[JobRef] = []
-        for first in range(0, len(names), MOST_NODES):
-            part = names[first : first + MOST_NODES]
-            nodes = await backend.flows.look_up(self.ref, part)
-            for name, node in zip(part, nodes, strict=True):
-                if node is None:
-                    raise UsageError(f"flow {self.id} has no node {name!r}; see handle.nodes()")
-                found.append(node.job)
-        return found
 
     def __repr__(self) -> str:
         return f"<FlowHandle {self.id}>"
