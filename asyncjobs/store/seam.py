@@ -255,7 +255,11 @@ class Backend(Protocol):
     async def cancel(
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
     ) -> list[CancelVerdict]:
-        """Remove ready and scheduled jobs, and ask the workers of running ones to stop them."""
+        """Remove ready and scheduled jobs, and ask the workers of running ones to stop them.
+
+        What their ends cause in other queues is relayed before this returns, if it can be; so it
+        is for deletes, purges and starts of flows. Nobody may be there to relay it.
+        """
         ...
 
     async def send_event(self, event: NewEvent, queues: Sequence[str]) -> EventSent:

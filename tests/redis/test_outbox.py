@@ -8,11 +8,17 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from asyncjobs.errors import StoreError
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.terms import Arrival, Barrier, Terms
+from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.redis.backend import RedisBackend
-from asyncjobs.store.seam import StoreSettings
+from asyncjobs.store.redis.bringing import MOST_TRIPS, PART
+from asyncjobs.store.redis.outbox import Outboxes
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.outbox import causing, new, parent, relay
 from asyncjobs.testing.conformance.store import PinnedClock, Store, ids
 
@@ -238,6 +244,52 @@ async def test_a_trip_carries_a_bounded_number(store: Store) -> None:
     # After 4 MiB a trip is over.
     assert (await store.backend.relay(["work"])).moved == 4
     assert (await store.backend.relay(["work"])).moved == 2
+
+
+async def leave_arrival(store: Store) -> None:
+    """A job whose cancel lets another one go in queue `other`."""
+    front = new("front", "work", terms=Terms(arrivals=(Arrival("other", "end", "run"),)))
+    behind = new("behind", terms=Terms(behind="end"))
+    batch = EnqueueBatch(store.token(), [front, behind], [Barrier("other", "end", 1)])
+    assert (await store.backend.enqueue(batch)).refused == {}
+
+
+async def test_an_act_brings_a_bounded_number(store: Store) -> None:
+    worker = await store.worker()
+    parents = [await parent(store, worker, f"p{n}") for n in range(3)]
+    for number, job in enumerate(parents):
+        jobs = (new(f"{number}-{n}") for n in range(200))
+        await worker.exchange(causing(job, *jobs))
+    await leave_arrival(store)
+    await store.backend.cancel([JobRef("work", "front")], None, 0)
+    # The arrival is behind them. Whoever cancels does not bring all that others have left.
+    assert await store.state("behind", "other") is State.HELD
+    assert sum((await store.counts("other")).ready) == PART * MOST_TRIPS
+    assert await relay(store) == 101
+    assert await store.state("behind", "other") is State.READY
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), ValueError("broken")])
+async def test_an_act_counts_though_its_relay_fails(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    await leave_arrival(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outboxes, "relay", fail)
+        verdicts = await store.backend.cancel([JobRef("work", "front")], None, 0)
+    assert verdicts == [CancelVerdict.CANCELLED]
+    # What the network does is no news; a fault of ours is told.
+    told = [record.levelname for record in caplog.records if record.name == "asyncjobs.redis"]
+    assert told == ["ERROR"] * isinstance(error, ValueError)
+    # A worker finds it.
+    assert await relay(store) == 1
+    assert await store.state("behind", "other") is State.READY
 
 
 async def test_what_nobody_can_read_holds_up_nothing(

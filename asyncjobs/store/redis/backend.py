@@ -24,6 +24,7 @@ from asyncjobs.store.flows import FlowRef
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
+from asyncjobs.store.redis.bringing import bring, has_posted
 from asyncjobs.store.redis.enqueue import Enqueuer
 from asyncjobs.store.redis.events import send
 from asyncjobs.store.redis.flows import RedisFlows
@@ -218,12 +219,16 @@ class RedisBackend:
         steps, commands = in_steps(refs, command)
         verdicts = [CancelVerdict.UNKNOWN] * len(refs)
         away: dict[str, StoreError] = {}
+        posted: set[str] = set()
         for places, answers in zip(steps, await run_each(self._link, stop, commands), strict=True):
             if isinstance(answers, StoreError):
                 away[refs[places[0]].queue] = answers
                 continue
+            if has_posted(answers):
+                posted.add(refs[places[0]].queue)
             for place, answer in zip(places, answers, strict=True):
                 verdicts[place] = CancelVerdict(answer.decode())
+        await bring(self._access, posted)
         raise_away(away)
         return verdicts
 

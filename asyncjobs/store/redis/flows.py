@@ -26,6 +26,7 @@ from asyncjobs.store.flows import (
     unknown_flow,
 )
 from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.bringing import bring
 from asyncjobs.store.redis.lookups import in_steps
 from asyncjobs.store.redis.scripts import run, run_all, script
 
@@ -83,9 +84,13 @@ class RedisFlows:
             place = "" if queue == flow.queue else queue
             args += (place, id_bytes(barrier))
         is_known = await self._run("flow_change", flow.queue, *args)
+        posted: set[str] = set()
+        if is_known == 2:
+            posted.add(flow.queue)
         # No relay has to come for it, and each counts once.
         begin = script("barrier_start")
         places = places_by_queue(queue for queue, _ in barriers)
+        others = [queue for queue in places if queue != flow.queue or not is_known]
         commands = tuple(
             begin.command(
                 access.keys.queue(queue),
@@ -93,13 +98,14 @@ class RedisFlows:
                 flow_text,
                 settings.id_ttl_ms,
                 settings.history,
-                *(id_bytes(barriers[place][1]) for place in own),
+                *(id_bytes(barriers[place][1]) for place in places[queue]),
             )
-            for queue, own in places.items()
-            if queue != flow.queue or not is_known
+            for queue in others
         )
         if commands:
-            await run_all(access.link, begin, commands)
+            answers = await run_all(access.link, begin, commands)
+            posted |= {queue for queue, answer in zip(others, answers, strict=True) if answer == 2}
+        await bring(access, posted)
 
     async def get(self, flows: Sequence[FlowRef]) -> list[FlowRecord | None]:
         found: list[FlowRecord | None] = [None] * len(flows)

@@ -28,6 +28,7 @@ from asyncjobs.store.looking import (
     parts_of,
 )
 from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.bringing import bring, has_posted
 from asyncjobs.store.redis.gates import GATED
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import event_held_by, text
@@ -121,14 +122,18 @@ class RedisJobInspection:
                 )
         verdicts = [Changed.GONE] * len(refs)
         away: dict[str, StoreError] = {}
+        posted: set[str] = set()
         for own, command in zip(steps, commands, strict=True):
             # One step at a time, for a trip with all envelopes could be as large as they like.
             (reply,) = await run_each(self._access.link, which, (command,))
             if isinstance(reply, StoreError):
                 away[refs[own[0]].queue] = reply
                 continue
+            if has_posted(reply):
+                posted.add(refs[own[0]].queue)
             for place, verdict in zip(own, reply, strict=True):
                 verdicts[place] = Changed(verdict.decode())
+        await bring(self._access, posted)
         raise_away(away)
         return verdicts
 

@@ -11,6 +11,7 @@ from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import State
 from asyncjobs.store.control import Order, OrderKind, Pause, Purge, Purged
 from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.bringing import bring
 from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = [
@@ -119,7 +120,9 @@ class RedisQueueControl:
             after or b"",
             int(purge.is_trial),
         )
-        jobs, goes_on = await run(access.link, drop, command)
+        jobs, goes_on, has_posted = await run(access.link, drop, command)
+        if has_posted:
+            await bring(access, [purge.queue])
         return Purged(jobs, goes_on or None)
 
 

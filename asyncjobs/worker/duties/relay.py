@@ -22,8 +22,8 @@ MOST_AT_THE_END: Final = 100
 
 
 class Relay(Duty):
-    """Relays the outboxes of the queues of this worker. The worker that settles relays at once, so
-    there is something here only after a crash, an outage, or a cancel by hand."""
+    """Relays the outboxes of the queues of this worker. Who settles, or cancels by hand, relays at
+    once, so there is something here only after a crash, an outage, or much at a time."""
 
     def __init__(self, backend: Backend, session: Session) -> None:
         self._backend = backend

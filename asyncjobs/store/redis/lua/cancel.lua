@@ -5,7 +5,8 @@
 -- itself. The entry of a running job is never deleted here: it would stay pending for ever.
 -- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; then job ids.
--- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
+-- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'; then 'posted' when something
+--   was noted for other queues.
 local now, ids = store_now(), {}
 for position = 6, #ARGV do ids[position - 5] = ARGV[position] end
 local states = recall(now, ids)
@@ -35,4 +36,6 @@ for position = 1, #ids do
   end
 end
 end_cancelled(removed_ids, stored, result_keys, now, ARGV)
+-- rule:37 who cancels hears that something waits for other queues
+if POSTED.any then answer[#answer + 1] = 'posted' end
 return answer

@@ -4,7 +4,8 @@
 -- ever.
 -- KEYS: the queue's.
 -- ARGV: 2 and on, for each job: id, and which stay was chosen, or ''.
--- Result: for each job 'done', 'gone', 'running' or 'moved'.
+-- Result: for each job 'done', 'gone', 'running' or 'moved'; then 'posted' when something was noted
+--   for other queues.
 -- Everything is checked before the first job is removed, as in cancel.lua.
 check_waiting()
 redis.call('ZCARD', CANCEL_HELD)
@@ -43,4 +44,6 @@ if barriers then
 end
 drop_notes(removed)
 in_chunks('HDEL', PROGRESS, removed)
+-- rule:37 who deletes hears that something waits for other queues
+if POSTED.any then answer[#answer + 1] = 'posted' end
 return answer

@@ -5,7 +5,8 @@
 --   waits; 5 when it has ended, or '' for any time; 6 how many nodes it has no longer. Of 'start':
 --   4 the flow with its queue; 5 id_ttl_ms; 6 how many jobs the history keeps; then the barriers:
 --   queue ('' for this one) and id, each.
--- Result: 1, or 0 when it is not in a state for that, or unknown.
+-- Result: 1, or 0 when it is not in a state for that, or unknown. Of 'start': 2 when its queue has
+--   something in its outbox.
 local now, what, id = store_now(), ARGV[2], ARGV[3]
 local base, flows = string.sub(WAKE, 1, -5), open_flows(now)
 flows.check()
@@ -31,7 +32,9 @@ if what == 'start' then
   barriers.let_go(MOST_LET_GO, tonumber(ARGV[5]), tonumber(ARGV[6]))
   -- rule:1 what the start of a flow lets go in its home signals
   if barriers.is_ready() or barriers.is_earlier() or barriers.is_left then wake() end
-  return 1
+  -- Also what jobs of this flow have noted that were refused while they were stored.
+  -- rule:37 who starts a flow hears that something waits for other queues
+  return 1 + redis.call('EXISTS', outbox_key('outbox'))
 elseif what == 'cancel' then
   if is_final then return 0 end
   redis.call('HSET', key, 'cancelled', 1)

@@ -6,7 +6,7 @@
 --   jobs to look at; 7 name of the job function, '' for all; 8 which jobs, in this order: 'h'
 --   held, 'r' ready, 's' scheduled; those in lanes are held or ready, those behind barriers held; 9
 --   where to go on, '' at first; 10 1 to count them only.
--- Result: {how many, where to go on or '' at the end}.
+-- Result: {how many, where to go on or '' at the end, 1 when something was noted for other queues}.
 -- Held jobs come first: they would go on when the jobs before them are cancelled.
 -- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held ones,
 -- 'b:<cursor>:' behind barriers, 'g:<cursor>:' among those in lanes, or
@@ -114,7 +114,7 @@ elseif at == 's' then
 else
   ids, goes_on = look_at_ready(tonumber(at))
 end
-if is_trial then return {#ids, goes_on} end
+if is_trial then return {#ids, goes_on, 0} end
 local purged, stored, result_keys, base = {}, {}, {}, string.sub(WAKE, 1, -5)
 for position = 1, #ids do
   local removed = take_out(ids[position])
@@ -125,4 +125,5 @@ for position = 1, #ids do
   end
 end
 end_cancelled(purged, stored, result_keys, store_now(), ARGV)
-return {#purged, goes_on}
+-- rule:37 who purges hears that something waits for other queues
+return {#purged, goes_on, POSTED.any and 1 or 0}
