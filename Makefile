@@ -7,8 +7,8 @@ VENV ?= .venv
 EXTRA ?= dev
 # More arguments for pytest, such as ARGS="-k exchange -x".
 ARGS ?=
-# Processes of the tests: most of them wait for servers, so one more than there are cores.
-WORKERS ?= 3
+# Processes of the tests: many of them wait for servers and programs, so twice as many as cores.
+WORKERS ?= 4
 # A file of tests stays together, and the files keep the order that tests/kit/order.py gives them.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
