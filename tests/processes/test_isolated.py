@@ -24,7 +24,8 @@ import logging
 @app.job(isolation="process", retry=False, sensitive=["secret"])
 def says(secret: str, *, ctx: JobContext = INJECTED) -> None:
     logging.getLogger("shop").info("about %s", secret)
-    print("printed", file=sys.stderr)
+    # In one write: the worker writes to the same stream, and may come in between.
+    os.write(2, b"printed\\n")
     write("said", ctx)
 
 
