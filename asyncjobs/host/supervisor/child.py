@@ -47,7 +47,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
         self.ended: asyncio.Future[int] = self._loop.create_future()
-        self._signals = 0
+        self._sent: list[int] = []
         self._ready_at_s: float | None = None
         self._said = b""
         self.lease: dict[str, Any] | None = None
@@ -90,7 +90,7 @@ class Child:
 
     @property
     def was_told_to_stop(self) -> bool:
-        return self._signals > 0
+        return bool(self._sent)
 
     def ready_s(self) -> float:
         """How long it has been taking jobs, in seconds."""
@@ -100,14 +100,15 @@ class Child:
 
     def stop(self, number: int, times: int = 1) -> None:
         """Send the signal, unless the process has got this many already."""
-        if self.is_alive and self._signals < times:
-            self._signals += 1
+        if self.is_alive and len(self._sent) < times:
             # A process that is not ready may not have its handlers yet. SIGINT would end it with a
             # traceback.
             if not self.was_ready:
                 number = signal.SIGTERM
-            elif self._signals == 2:
-                number = _OTHER.get(number, number)
+            elif len(self._sent) == 1:
+                # Another one than it got first, whatever the parent itself has got.
+                number = _OTHER.get(self._sent[0], number)
+            self._sent.append(number)
             self._process.send_signal(number)
 
     def kill(self) -> None:
