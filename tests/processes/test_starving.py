@@ -36,10 +36,11 @@ def spin(seconds: float, *, ctx: JobContext = INJECTED) -> None:
 
 @app.job(timeout=None)
 async def step_often(times: int, *, ctx: JobContext = INJECTED) -> None:
-    write(f"crashes:{ctx.crashes}", ctx)
+    # In a thread: who writes on the loop waits there for the lock, and that is a call that blocks.
+    await asyncio.to_thread(write, f"crashes:{ctx.crashes}", ctx)
     for _ in range(times):
         await asyncio.sleep(0.001)
-    write("ended", ctx)
+    await asyncio.to_thread(write, "ended", ctx)
 
 
 @app.job(timeout=None)
