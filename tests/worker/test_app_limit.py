@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -281,8 +282,14 @@ async def test_an_error_of_the_body_counts_more(app: AsyncJobs) -> None:
         passage = app.limit("api", "acme")
         with pytest.raises(ValueError, match="own"):
             await fails_in(passage)
-        with pytest.raises(asyncio.CancelledError):
+        # As with asyncio.timeout, the task has no cancel any more; but only from Python 3.13 on one
+        # that was under way is taken back, too.
+        assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+        if sys.version_info >= (3, 13):
             await asyncio.sleep(0)
+        else:
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)
 
 
 async def test_a_permit_that_cannot_be_given_back(
